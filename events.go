@@ -99,6 +99,11 @@ type EventOptions struct {
 	// again: in turn, and never twice for one outage. Another goroutine calls it, and it must not block for long. nil:
 	// nobody is told.
 	Lost func(error)
+
+	// Short is called before the first event where etcd's history may not go back as far as Ago, since etcd has
+	// compacted it, with the first revision of which etcd has everything. Another goroutine calls it, and it must not
+	// block for long. nil: nobody is told.
+	Short func(from int64)
 }
 
 // Validate returns an *InputError for a value that is out of its range.
@@ -161,7 +166,7 @@ func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Event, er
 		for _, k := range o.Kinds {
 			filter.Kinds = append(filter.Kinds, events.Kind(k))
 		}
-		options := events.Options{Since: o.Since, Ago: o.Ago, Follow: o.Follow, Filter: filter, Lost: o.Lost}
+		options := events.Options{Since: o.Since, Ago: o.Ago, Follow: o.Follow, Filter: filter, Lost: o.Lost, Short: o.Short}
 		for e, err := range feed.Events(ctx, options) {
 			var future *events.FutureError
 			if errors.As(err, &future) {

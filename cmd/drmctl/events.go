@@ -101,7 +101,10 @@ func eventsAction(c *cli.Context) error {
 func eventOptions(c *cli.Context) (drm.EventOptions, error) {
 	o := drm.EventOptions{
 		Resources: textsOf(c, flagResource), Member: c.String(flagMember), Follow: c.Bool(flagWatch),
-		Lost: noteLoss(c),
+		Lost: noteLoss(c), Short: func(from int64) {
+			note(c, "etcd has compacted its history, and has all of it from revision %d on only; "+
+				"--since 1 lists what there was by then", from)
+		},
 	}
 	for _, some := range textsOf(c, flagKind) {
 		for k := range strings.SplitSeq(some, ",") {

@@ -215,8 +215,12 @@ func TestEventsAfterACompaction(t *testing.T) {
 		all[3].Kind != "list-end" || all[3].Cursor != resp.Header.Revision {
 		t.Errorf("got %+v, want a gap, a list of two, and its end", all)
 	}
-	if all := eventLines(t, l.ok("events", "-o", "json")); len(all) != 0 { // a time is no promise
-		t.Errorf("the last minutes: %+v", all)
+	late := drmctl(t.Context(), append(l.args(), "events", "-o", "json")...)
+	if all := eventLines(t, late.stdout); late.code != exitFine || len(all) != 0 { // a time is no promise
+		t.Errorf("the last minutes: %+v", late)
+	}
+	if want := fmt.Sprintf("from revision %d on only", resp.Header.Revision+1); !strings.Contains(late.stderr, want) {
+		t.Errorf("of the history that is gone it says %q, want %q", late.stderr, want)
 	}
 	l.fails(exitUsage, "events", "--since", "99999999")
 	if got := l.ok("events", "--since", fmt.Sprint(resp.Header.Revision), "-o", "json"); got != "" {

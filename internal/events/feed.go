@@ -38,6 +38,9 @@ type Options struct {
 	// Lost is called with the reason when etcd does not answer, or refuses, while it is followed, and with nil when it
 	// answers again: in turn, and never twice for one outage. Another goroutine calls it. nil: nobody is told.
 	Lost func(error)
+	// Short is called before the first event where etcd's history may not go back as far as Ago, with the first
+	// revision that it has. nil: nobody is told.
+	Short func(from int64)
 }
 
 // FutureError says that etcd has not come to the revision after which events were asked for: it was restored from a
@@ -130,8 +133,12 @@ func (t *tail) run(ctx context.Context) error {
 		t.next = t.o.Since + 1
 	case t.o.Ago > 0:
 		t.late = &late{before: time.Now().Add(-t.o.Ago)}
-		if t.next, err = t.find(ctx, t.late.before, head); err != nil {
+		var short bool
+		if t.next, short, err = t.find(ctx, t.late.before, head); err != nil {
 			return err
+		}
+		if short && t.o.Short != nil {
+			t.o.Short(t.next)
 		}
 	case !t.o.Follow:
 		return nil

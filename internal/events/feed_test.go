@@ -538,9 +538,39 @@ func TestTheBeginningIsFoundByHalves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from, err := tail.find(t.Context(), now.Add(-100*time.Hour), head)
-	if err != nil || from < head-near || from > head-100 {
-		t.Errorf("begins at %d of %d: %v", from, head, err)
+	from, short, err := tail.find(t.Context(), now.Add(-100*time.Hour), head)
+	if err != nil || from < head-near || from > head-100 || short {
+		t.Errorf("begins at %d of %d: %v, short: %v", from, head, err, short)
+	}
+}
+
+// Whoever asks for the last minutes, and sees little, should know whether little has happened.
+func TestAHistoryThatDoesNotGoBackFarEnoughIsToldOf(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	write := func(ago time.Duration) int64 {
+		order := membership.Order{Since: time.Now().Add(-ago)}
+		return s.write(edit{layout.Drain("m"), membership.Restriction{Order: order}.Encode(), 0})
+	}
+	shortOf := func(ago time.Duration) (from int64) {
+		s.all(Options{Ago: ago, Short: func(first int64) { from = first }})
+		return from
+	}
+	gone := write(3 * time.Hour)
+	if from := shortOf(10 * time.Hour); from != 0 {
+		t.Errorf("nothing is compacted, and it is short from %d on", from)
+	}
+	last := write(2 * time.Hour)
+	s.compact(gone)
+	if from := shortOf(time.Hour); from != 0 {
+		t.Errorf("what was compacted is from before, and it is short from %d on", from)
+	}
+	if from := shortOf(10 * time.Hour); from != gone+1 {
+		t.Errorf("short from %d on, want %d", from, gone+1)
+	}
+	s.compact(last)
+	if from := shortOf(time.Hour); from != last+1 {
+		t.Errorf("with nothing left: short from %d on, want %d", from, last+1)
 	}
 }
 

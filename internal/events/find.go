@@ -19,25 +19,41 @@ const (
 
 // find returns a revision before which nothing is known to have happened after a time. It is one of the last of these:
 // at most near revisions are before it that also could be. head is etcd's revision. etcd keeps no times, so find looks
-// at the values of a few changes, and searches by halves: clocks of members that are wrong make it less exact.
-func (t *tail) find(ctx context.Context, after time.Time, head int64) (int64, error) {
-	low, err := t.oldest(ctx)
+// at the values of a few changes, and searches by halves: clocks of members that are wrong make it less exact. short
+// says that the revision is the first of which etcd has all changes, and that nothing shows that it is from before the
+// time.
+func (t *tail) find(ctx context.Context, after time.Time, head int64) (from int64, short bool, err error) {
+	oldest, err := t.oldest(ctx)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
+	low := oldest
 	for high := head + 1; high-low > near; {
 		middle := low + (high-low)/2
-		at, known, err := t.timeAt(ctx, middle)
+		before, err := t.isBefore(ctx, middle, after)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		if known && at.Before(after) {
+		if before {
 			low = middle
 		} else {
 			high = middle
 		}
 	}
-	return low, nil
+	if low > oldest || oldest == 1 { // there was nothing before the first revision
+		return low, false, nil
+	}
+	before := false
+	if oldest <= head {
+		before, err = t.isBefore(ctx, oldest, after)
+	}
+	return oldest, !before, err
+}
+
+// isBefore says whether a change at a revision, or soon after it, is known to have happened before a time.
+func (t *tail) isBefore(ctx context.Context, revision int64, when time.Time) (bool, error) {
+	at, known, err := t.timeAt(ctx, revision)
+	return known && at.Before(when), err
 }
 
 // oldest returns the first revision of which etcd has all changes.
