@@ -180,7 +180,7 @@ type lister interface {
 // no failure of the order, and so only a note.
 func standing(ctx context.Context, c *cli.Context, client lister) []drm.OrderInfo {
 	orders, err := client.Orders(ctx)
-	if err != nil {
+	if err != nil && c.Context.Err() == nil { // an interrupted command says what became of the order
 		note(c, "the order was given; whether its member is there is not known: %v", err)
 	}
 	return orders

@@ -56,7 +56,7 @@ func TestManPages(t *testing.T) {
 		checkOneLine(t, got.stderr, "dra")
 	}
 	got = drmctl(t.Context(), "man", "--dir", filepath.Join(dir, "none"))
-	if got.code != exitFailed || strings.Count(got.stderr, "none") != 1 {
+	if got.code != exitUsage || strings.Count(got.stderr, "none") != 1 {
 		t.Errorf("of a directory that is not there: %+v", got)
 	}
 }

@@ -419,7 +419,7 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 			asked, ended := make(chan struct{}), make(chan struct{})
 			server := embeddedtest.ServerOf(t, func(c *embedded.Config) {
 				c.OnCall = func(method string) {
-					if method != pb.KV_Range_FullMethodName {
+					if method != pb.KV_Range_FullMethodName && method != pb.KV_RangeStream_FullMethodName {
 						return
 					}
 					switch reads.Add(1) {

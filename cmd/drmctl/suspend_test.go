@@ -76,7 +76,10 @@ func TestWhatIsSuspendedIsHandledByNobodyUntilItIsResumed(t *testing.T) {
 	if got := l.ok("verify"); strings.Contains(got, "own") {
 		t.Errorf("verify: %s", got)
 	}
-	l.prints(`{"retried":[],"note":"nothing to retry: a has neither failed nor is it quarantined"}`, "retry", "a")
+	if got := l.ok("retry", "a", "-o", "json"); !strings.Contains(got, `"retried":[]`) ||
+		!strings.Contains(got, "nobody has it: it is suspended by ann since ") {
+		t.Errorf("retry prints %s", got)
+	}
 
 	// Neither the source nor an allocation wakes it.
 	l.ok("allocate", "--id", "own", "--data", `{"n":2}`)

@@ -133,9 +133,9 @@ func TestAsManyChecksInARowAsAreTooManyBreakTheHandling(t *testing.T) {
 		})
 		s := checking(t, patient, c.check)
 		s.began("a")
-		s.run(50*time.Second + time.Second)
-		wantTold(t, s) // two of the second row at most
-		s.run(20 * time.Second)
+		s.run(39 * time.Second) // 8 to 10 s lie between two checks, so the sixth one comes after 40 to 60 s
+		wantTold(t, s)
+		s.run(32 * time.Second)
 		wantTold(t, s, "broke a: check failed 3 times in a row: wedged")
 		n := c.count("a")
 		s.run(time.Minute)

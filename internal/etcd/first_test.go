@@ -2,6 +2,8 @@ package etcd_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
 // older answers as an etcd that has no streams of keys.
@@ -65,5 +68,45 @@ func TestTheFirstKeyIsReadWithoutCountingTheOthers(t *testing.T) {
 	cancel()
 	if found, err := etcd.First(ended, client, time.Minute, "a", "z"); err == nil {
 		t.Errorf("after the end of the context: %v", found)
+	}
+}
+
+// A stream that breaks is not repeated by etcd's client, as a read is.
+func TestAStreamGoesOnAfterALostConnection(t *testing.T) {
+	server := embeddedtest.Server(t)
+	proxy, err := faultproxy.New(server.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	client, direct := embeddedtest.Client(t, proxy.Endpoint()), embeddedtest.Client(t, server.Endpoint())
+	const many = 600
+	value := strings.Repeat("x", 20<<10) // more than the buffers of connections hold
+	var last int64
+	for i := range many {
+		resp, err := direct.Put(t.Context(), fmt.Sprintf("k/%04d", i), value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = resp.Header.Revision
+	}
+	got, cuts := 0, 0
+	for part, err := range etcd.Stream(t.Context(), client, time.Minute, "k/", "k0", clientv3.WithRev(last)) {
+		if err != nil {
+			t.Fatalf("after %d keys: %v", got, err)
+		}
+		for _, kv := range part {
+			if want := fmt.Sprintf("k/%04d", got); string(kv.Key) != want {
+				t.Fatalf("got %q, want %q", kv.Key, want)
+			}
+			got++
+		}
+		if cuts == 0 {
+			cuts++
+			proxy.Reset()
+		}
+	}
+	if got != many || cuts == 0 {
+		t.Errorf("got %d keys of %d, with %d cuts", got, many, cuts)
 	}
 }
