@@ -10,8 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
@@ -183,11 +183,13 @@ func TestAWatchTellsWhatItHasMissedByAnotherList(t *testing.T) {
 	r := readerOf(client, testShards)
 	var lists atomic.Int64
 	lost := func(err error) {
-		if errors.Is(err, rpctypes.ErrCompacted) {
+		if errors.Is(err, ErrCompacted) {
 			lists.Add(1)
 		}
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
+	bounded, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	ctx, cancel := context.WithCancelCause(bounded)
 	defer cancel(nil)
 	enough := errors.New("enough")
 	var steps []string
