@@ -166,7 +166,9 @@ func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Event, er
 		for _, k := range o.Kinds {
 			filter.Kinds = append(filter.Kinds, events.Kind(k))
 		}
-		options := events.Options{Since: o.Since, Ago: o.Ago, Follow: o.Follow, Filter: filter, Lost: o.Lost, Short: o.Short}
+		options := events.Options{
+			Since: o.Since, Ago: o.Ago, Follow: o.Follow, Filter: filter, Lost: o.Lost, Short: o.Short,
+		}
 		for e, err := range feed.Events(ctx, options) {
 			var future *events.FutureError
 			if errors.As(err, &future) {
