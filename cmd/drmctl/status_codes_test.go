@@ -171,7 +171,7 @@ func provoked() map[string]struct {
 		"DRM021": {func(m *made) { m.claim("r", m.owner("r"), "failed", "boom") }, `1 resource failed: "r" (boom)`},
 		"DRM022": {
 			func(m *made) { m.claim("r", another(m.owner("r")), "active", "") },
-			`1 resource is with another member than they belong to: "r" (it is with `,
+			`1 resource is with another member than expected: "r" (it is with `,
 		},
 		"DRM023": {func(m *made) { m.claim("r", m.owner("r"), "quarantined", "a died") }, `1: "r"`},
 		"DRM024": {func(m *made) {

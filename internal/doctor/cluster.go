@@ -159,9 +159,9 @@ func (r *run) checkMembers(ctx context.Context) finding {
 			voters = append(voters, name)
 		}
 	}
-	text := fmt.Sprintf("%d voting members", len(voters))
+	text := numbered(len(voters), "voting member")
 	if len(learners) > 0 {
-		text += fmt.Sprintf(" and %d learners", len(learners))
+		text += " and " + numbered(len(learners), "learner")
 	}
 	switch {
 	case len(absent) > 0:
@@ -264,7 +264,18 @@ func (r *run) checkLag(context.Context) finding {
 		return warning("see whether the member that is behind is overloaded, or has a slow disk",
 			"a member is %d entries behind", most-least)
 	}
-	return fine("no member is behind by more than %d entries", most-least)
+	if most == least {
+		return fine("no member is behind")
+	}
+	return fine("the members are apart by %d of the log's entries at most", most-least)
+}
+
+// numbered says how many things there are.
+func numbered(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // checkProxy finds out whether a gRPC proxy of etcd stands between this machine and etcd.

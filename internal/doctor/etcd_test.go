@@ -466,6 +466,6 @@ func TestALearnerIsFound(t *testing.T) {
 	cfg.App = ""
 	o = run(t, cfg)
 	o.is("DRM165", doctor.Warn, "other endpoints")
-	o.is("DRM162", doctor.OK, "1 voting members and 1 learners")
+	o.is("DRM162", doctor.OK, "1 voting member and 1 learner")
 	o.only("DRM165")
 }

@@ -105,7 +105,7 @@ func (l *list) resources() {
 	}
 	if s.Misplaced > 0 {
 		l.add(Misplaced, ids(s.Names.Misplaced), time.Time{}, "drmctl verify",
-			"%s with another member than they belong to: %s", is(s.Misplaced, "resource"),
+			"%s with another member than expected: %s", is(s.Misplaced, "resource"),
 			named(s.Names.Misplaced, s.Misplaced))
 	}
 	if s.Quarantined > 0 {
