@@ -226,7 +226,7 @@ func (b *bench) simulate(ctx context.Context, dir, binary string, s simulation, 
 
 // test runs a test that must fail.
 func (b *bench) test(ctx context.Context, dir, binary, name string) finding {
-	out, err := b.run(ctx, dir, binary, name, 2*time.Minute)
+	out, err := b.run(ctx, dir, binary, name, 6*time.Minute) // those of scenarios may wait for 2 minutes more than once
 	if err != nil {
 		return finding{err: err}
 	}
