@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
@@ -69,5 +67,5 @@ func badIfAny(n int) any {
 	if n == 0 {
 		return n
 	}
-	return output.Toned{Value: fmt.Sprint(n), Tone: output.Bad}
+	return output.Toned{Value: n, Tone: output.Bad}
 }

@@ -114,11 +114,7 @@ func (a *App) step(ctx context.Context, what string, cmps []clientv3.Cmp, ops ..
 func (a *App) hold(
 	ctx context.Context, task appconfig.Task, begin func(context.Context, appconfig.State) ([]clientv3.Cmp, error),
 ) (*mvccpb.KeyValue, error) {
-	var by deed.Deed
-	if !a.Origin.IsZero() {
-		by = a.Origin.At(time.Now())
-	}
-	mine := appconfig.TaskMarker(task, rand.Text(), by)
+	mine := appconfig.TaskMarker(task, rand.Text(), a.Origin.At(time.Now()))
 	put := clientv3.OpPut(a.Layout.Reshard(), mine)
 	for {
 		s, err := a.look(ctx)

@@ -17,8 +17,11 @@ type Origin struct{ By, Why string }
 // IsZero says that nothing is known.
 func (o Origin) IsZero() bool { return o == Origin{} }
 
-// At returns the deed of the origin at a time.
+// At returns the deed of the origin at a time; that of the zero value is zero too, time and all.
 func (o Origin) At(now time.Time) Deed {
+	if o.IsZero() {
+		return Deed{}
+	}
 	return Deed{By: o.By, Why: o.Why, Since: now.UTC().Truncate(time.Millisecond)}
 }
 

@@ -15,6 +15,9 @@ func TestADeedIsReadAsItWasWritten(t *testing.T) {
 	if got, err := deed.Decode([]byte(d.Encode())); err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
+	if got := (deed.Origin{}).At(at); got != (deed.Deed{}) {
+		t.Errorf("of nobody: %+v", got)
+	}
 	if got, err := deed.Decode([]byte("?")); err == nil || !got.Origin().IsZero() {
 		t.Errorf("of what is no deed: %+v, %v", got, err)
 	}

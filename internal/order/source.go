@@ -32,11 +32,7 @@ func (d *Desk) Refetch(ctx context.Context) (picture.Order, error) {
 // AcceptRemovals orders that the coordinator make the removals which are held, if their digest is the given one. Its
 // errors are those of Refetch.
 func (d *Desk) AcceptRemovals(ctx context.Context, digest string) (picture.Order, error) {
-	order := record.AcceptOrder{Digest: digest}
-	if !d.Origin.IsZero() {
-		order.Deed = d.Origin.At(d.now())
-	}
-	value, err := json.Marshal(order)
+	value, err := json.Marshal(record.AcceptOrder{Digest: digest, Deed: d.Origin.At(d.now())})
 	if err != nil {
 		return picture.Order{}, err
 	}

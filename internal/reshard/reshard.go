@@ -170,10 +170,7 @@ func (j *Job) begin(ctx context.Context) error {
 	if err := j.idle(ctx, config.Shards); err != nil {
 		return err
 	}
-	p := progress{From: config.Shards, To: j.To, Stage: counting}
-	if !j.Origin.IsZero() {
-		p.Deed = j.Origin.At(time.Now())
-	}
+	p := progress{From: config.Shards, To: j.To, Stage: counting, Deed: j.Origin.At(time.Now())}
 	return j.step(ctx, "begin",
 		[]clientv3.Cmp{
 			clientv3.Compare(clientv3.ModRevision(j.Layout.Config()), "=", config.CreateRevision),
