@@ -85,6 +85,7 @@ func scriptEtcd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Setenv("DRM_ENDPOINTS", server.Endpoint())
 	ts.Setenv("DRM_APP", "feeds")
+	ts.Setenv("DRM_DIAL_TIMEOUT", "30s") // a busy machine starts a process and an etcd at once
 	ts.Setenv("DRM_COMMAND_TIMEOUT", "30s")
 }
 
