@@ -198,6 +198,35 @@ func TestACallThatEndsItsGoroutineIsReported(t *testing.T) {
 	})
 }
 
+// What failed has left nothing, so Terminate is not called for it, also if the resource moves while HandleFailed runs.
+func TestWhatFailedIsNotTerminatedWhenItMovesBeforeHandleFailedReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failing, let := make(chan struct{}), make(chan struct{})
+		s := newStage(t, &user{
+			handle: func(context.Context, calls.Claim) calls.Answer {
+				return calls.Answer{Outcome: core.Error, Err: errors.New("own"), Text: "own"}
+			},
+			onFailure: func(calls.Claim) { close(failing); <-let },
+			terminate: func(context.Context, calls.Claim) calls.Answer {
+				t.Error("terminated")
+				return calls.Answer{}
+			},
+		})
+		s.Handle(s.clock.Now(), handle("r"), s.lease)
+		<-failing
+		moves := core.Action{Kind: core.Cancel, ID: "r", Token: 7, Cause: core.Moved}
+		s.Cancel(moves)
+		close(let)
+		s.run(time.Second)
+		moves.Kind = core.Terminate // the core takes what it has cancelled for handled
+		s.Terminate(moves, s.lease)
+		s.run(time.Second)
+		if want := []string{"failing r: own", "done r error own", "done r ok "}; !slices.Equal(s.told, want) {
+			t.Errorf("told: %q, want %q", s.told, want)
+		}
+	})
+}
+
 func TestNothingIsHandledOnALeaseThatHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, &user{handle: func(context.Context, calls.Claim) calls.Answer {

@@ -24,8 +24,8 @@ type recorder struct {
 	tb          testing.TB
 	onHandle    func(ctx context.Context, c drm.Claim) error
 	onTerminate func(ctx context.Context, c drm.Claim) error
-	// handsOverFailed says that members have to let go of what fails: if one hears of that while HandleFailed is called
-	// or before it has heard of the failure, Terminate follows.
+	// handsOverFailed says that members have to let go of what fails: if one hears of that right after Handle has
+	// returned, before it has looked at the error, Terminate follows.
 	handsOverFailed bool
 
 	mu     sync.Mutex
