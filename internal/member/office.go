@@ -163,10 +163,12 @@ func (p *place) enter(number int64) {
 	p.term.Enter(p.terms)
 }
 
-// heedCoordinator takes note that another member coordinates.
+// heedCoordinator takes note that another member coordinates, or this one under a lease that it has no more.
 func (p *place) heedCoordinator(v *membership.View) {
 	coordinator, known := v.Members[v.Coordinator.ID]
-	if coordinator.Source || !known { // a coordinator without a source resigns as soon as it sees a member with one
+	switch {
+	case v.Coordinator.ID == p.id: // it is of this member's last lease, and goes away with that
+	case coordinator.Source, !known: // a coordinator without a source resigns as soon as it sees a member with one
 		p.told.firstFetch(nil) // the other member asks the source
 	}
 	p.inherits = p.inherits || coordinator.Source

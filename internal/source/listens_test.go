@@ -9,7 +9,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// pausing makes a term in a synctest bubble, whose time it uses. Nothing of it runs but what the test calls.
+// pausing makes a term that uses the time of its synctest bubble, if it is in one. Nothing of it runs but what the test
+// calls.
 func pausing(o Options) *Term {
 	began := time.Now()
 	o.Now = func() time.Duration { return time.Since(began) }

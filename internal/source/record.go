@@ -24,17 +24,17 @@ const (
 )
 
 // readRecord reads the outcome of earlier terms into t.record, and reports whether no fetch of the app has ever
-// succeeded. It tries until it has read the record, or ctx ends.
-func (t *Term) readRecord(ctx context.Context) (fresh bool) {
+// succeeded. It tries until it has read the record, or ctx ends; then read is false.
+func (t *Term) readRecord(ctx context.Context) (fresh, read bool) {
 	for pauses := pace.Retry(); ; {
 		noted, _, err := t.getRecord(ctx)
 		if err == nil {
 			t.record = noted
 			t.inheritRest()
-			return t.record.LastSuccess.IsZero()
+			return t.record.LastSuccess.IsZero(), true
 		}
 		if !pauses.Wait(ctx) {
-			return false
+			return false, false
 		}
 	}
 }

@@ -146,7 +146,10 @@ func (t *Term) run(ctx context.Context) {
 
 // takeOver reads the record of the previous coordinator, and records that there is a source.
 func (t *Term) takeOver(ctx context.Context) {
-	t.fresh = t.readRecord(ctx)
+	var read bool
+	if t.fresh, read = t.readRecord(ctx); !read {
+		return // the term has ended, and knows nothing of the source: a start goes on waiting for the next one
+	}
 	t.recorded = t.record.Attempt
 	if !t.fresh {
 		t.o.FirstFetch(nil)
