@@ -101,10 +101,10 @@ type ExecConfig struct {
 	// for the next one. Raised, many resources begin sooner on a machine with many processors; too high, the starts
 	// leave no processor for the renewal of the leases. Default: twice GOMAXPROCS, but 4 to 64; 1 to 100,000.
 	StartConcurrency int
-	// ReapOrphans makes the Exec take the exit status of every child of this process that it did not start itself. Set
-	// it in a program that is process 1 of a container, or a subreaper, because such a program becomes the parent of
-	// processes that lost theirs. Do not set it in a program that also starts processes by other means than one Exec:
-	// the program would not learn how they ended. Default: false (drmctl sets it). Linux only.
+	// ReapOrphans makes the Exec take the exit status of every child of this process that it did not start itself, if
+	// the process is process 1 of a container, or a subreaper, which becomes the parent of processes that lost theirs.
+	// Set it in a program that may be one of these. Do not set it in such a program if that also starts processes by
+	// other means than one Exec: the program would not learn how they ended. Default: false (drmctl sets it). Linux only.
 	ReapOrphans bool
 }
 

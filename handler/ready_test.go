@@ -8,13 +8,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
@@ -124,48 +121,6 @@ func init() {
 		}
 		_, _ = conn.Read(make([]byte, 1))
 		return 0
-	}
-	programs["reaping"] = reaping
-}
-
-// reaping is an agent that takes the exit statuses of orphans, and asks a program again and again.
-func reaping([]string) int {
-	e, err := handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true})
-	if err == nil {
-		defer func() { _ = e.Close(context.Background()) }()
-		c := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(time.Hour))
-		err = e.Handle(context.Background(), c) // from now on it reaps
-	}
-	if err == nil {
-		var r *handler.ReadyExec
-		if r, err = handler.NewReadyExec([]string{"true"}, e); err == nil {
-			var asking errgroup.Group
-			for range 8 {
-				asking.Go(func() error {
-					for range 100 {
-						if err := r.Ready(context.Background()); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			}
-			err = asking.Wait()
-		}
-	}
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return 0
-}
-
-func TestAnExecDoesNotReapTheProgramsBesideIt(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux reaps")
-	}
-	if out, err := exec.Command(os.Args[0], "reaping").CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -7,13 +7,15 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // ownProcesses are the processes that this one started and waits for. This process may have other children: if it is
 // process 1, or a subreaper, the kernel makes it the parent of processes that lose theirs. With reap, it takes the exit
-// statuses of the other children.
+// statuses of the other children. A process that adopts nothing has no children but those that its program started by
+// other means, and leaves them alone.
 type ownProcesses struct {
 	reap bool
 
@@ -23,11 +25,11 @@ type ownProcesses struct {
 	ended chan struct{}
 }
 
-// start starts a process. The first start also begins the reaping.
+// start starts a process. The first start also begins the reaping, if there may be anything to reap.
 func (o *ownProcesses) start(cmd *exec.Cmd) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.reap && o.quit == nil {
+	if o.reap && o.quit == nil && adopts() {
 		o.quit, o.ended = make(chan struct{}), make(chan struct{})
 		go o.run(o.quit, o.ended)
 	}
@@ -39,6 +41,13 @@ func (o *ownProcesses) start(cmd *exec.Cmd) error {
 	}
 	o.pids[cmd.Process.Pid] = struct{}{}
 	return nil
+}
+
+// adopts says whether the kernel makes this process the parent of processes below it that lose theirs.
+func adopts() bool {
+	var subreaper int32
+	err := unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&subreaper)), 0, 0, 0)
+	return os.Getpid() == 1 || err == nil && subreaper != 0
 }
 
 // forget must be called when the exit status of a process has been taken.

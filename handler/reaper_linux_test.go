@@ -12,13 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-func init() { programs["__init"] = initMain }
+func init() { programs["__init"], programs["reaping"] = initMain, reaping }
 
 // initMain is an agent that becomes the parent of all orphans among its descendants, as process 1 does. It has one
 // resource, and prints how the process of that ended.
@@ -88,3 +89,64 @@ func TestExecReapsWhatAKilledGuardLeavesToProcessOne(t *testing.T) {
 }
 
 func must1(n int, _ error) int { return n }
+
+// reaping is an agent that takes the exit statuses of orphans, and asks a program again and again.
+func reaping([]string) int {
+	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	var e *handler.Exec
+	if err == nil {
+		e, err = handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true})
+	}
+	if err == nil {
+		defer func() { _ = e.Close(context.Background()) }()
+		c := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(time.Hour))
+		err = e.Handle(context.Background(), c) // from now on it reaps
+	}
+	if err == nil {
+		var r *handler.ReadyExec
+		if r, err = handler.NewReadyExec([]string{"true"}, e); err == nil {
+			var asking errgroup.Group
+			for range 8 {
+				asking.Go(func() error {
+					for range 100 {
+						if err := r.Ready(context.Background()); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			err = asking.Wait()
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func TestAnExecDoesNotReapTheProgramsBesideIt(t *testing.T) {
+	if out, err := exec.Command(os.Args[0], "reaping").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// A process that adopts nothing may start programs by any means: what ends is none of the Exec's business.
+func TestAnExecReapsNothingInAProcessThatAdoptsNothing(t *testing.T) {
+	e := must[*handler.Exec](t)(handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true}))
+	defer func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(time.Hour))
+	if err := e.Handle(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if err := exec.Command("true").Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -203,7 +203,7 @@ func execute(c *cli.Context, cfg *drm.Config, address string) (done func(), err 
 	execConfig := handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
 		Agent:       address,
-		ReapOrphans: true, // the agent may be process 1, and starts no other processes
+		ReapOrphans: true, // the agent starts no other processes than this and that of --ready-exec
 		OnExit: func(claim drm.Claim, err error) {
 			why := "exit status 0"
 			if err != nil {
