@@ -104,7 +104,8 @@ type ExecConfig struct {
 	// ReapOrphans makes the Exec take the exit status of every child of this process that it did not start itself, if
 	// the process is process 1 of a container, or a subreaper, which becomes the parent of processes that lost theirs.
 	// Set it in a program that may be one of these. Do not set it in such a program if that also starts processes by
-	// other means than one Exec: the program would not learn how they ended. Default: false (drmctl sets it). Linux only.
+	// other means than one Exec: the program would not learn how they ended. Default: false (drmctl sets it). Linux
+	// only.
 	ReapOrphans bool
 }
 

@@ -50,7 +50,7 @@ func begin(t *testing.T, args ...string) (lines <-chan string, stop func() int) 
 		ended = true
 		select {
 		case c := <-code:
-			if c != 0 {
+			if c != 0 || t.Failed() {
 				t.Logf("drmctl %s: %s", strings.Join(args, " "), stderr.String())
 			}
 			return c
