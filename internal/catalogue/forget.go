@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -57,8 +58,11 @@ func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
 
 // Leaves counts what Forget would remove, and changes nothing.
 func (s *Store) Leaves(ctx context.Context) (removed int, err error) {
-	for n := range s.Shards {
-		err := s.eachPage(ctx, n, func(kvs []*mvccpb.KeyValue) (again bool, err error) {
+	var mu sync.Mutex // for removed
+	err = s.eachShard(ctx, func(ctx context.Context, n int) error {
+		return s.eachPage(ctx, n, func(kvs []*mvccpb.KeyValue) (again bool, err error) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, kv := range kvs {
 				if e, err := Decode(kv.Value); err == nil && e.FromSource && !e.Allocated && !e.deallocated() {
 					removed++
@@ -66,9 +70,9 @@ func (s *Store) Leaves(ctx context.Context) (removed int, err error) {
 			}
 			return false, nil
 		})
-		if err != nil {
-			return removed, fmt.Errorf("count what only the source wants: %w", err)
-		}
+	})
+	if err != nil {
+		return removed, fmt.Errorf("count what only the source wants: %w", err)
 	}
 	return removed, nil
 }

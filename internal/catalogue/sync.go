@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -77,7 +78,7 @@ func (s *Store) NewSync(guardKey string, guardRev int64, rules Rules) *Sync {
 	}
 }
 
-// Lister reads all keys below a prefix at one revision.
+// Lister reads all keys below a prefix at one revision. Any number of goroutines may call it at once.
 type Lister interface {
 	List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error)
 }
@@ -89,23 +90,8 @@ func (y *Sync) Load(ctx context.Context, lister Lister) error {
 		return nil
 	}
 	y.loads++
-	for n := range y.store.Shards {
-		kvs, _, err := lister.List(ctx, y.store.Layout.Shard(n)+"resources/")
-		if err != nil {
-			return fmt.Errorf("read the catalogue: %w", err)
-		}
-		for _, kv := range kvs {
-			key := y.store.Layout.Parse(string(kv.Key))
-			if key.Kind != keys.Resource || shard.Of(key.ID, y.store.Shards) != n {
-				continue // not a key of DRM's, or not in its place
-			}
-			if k, has := y.known[key.ID]; has && k.modRev == kv.ModRevision {
-				k.load = y.loads
-				y.known[key.ID] = k
-				continue
-			}
-			y.learn(strings.Clone(key.ID), kv) // without the clone the id would keep the whole key in memory
-		}
+	if err := y.loadShards(ctx, lister); err != nil {
+		return fmt.Errorf("read the catalogue: %w", err)
 	}
 	for id, k := range y.known {
 		if k.load != y.loads {
@@ -115,6 +101,37 @@ func (y *Sync) Load(ctx context.Context, lister Lister) error {
 	y.loadedAt = time.Now()
 	y.answer = nil // an "unchanged" of the source says nothing about entries that were changed by hand
 	return nil
+}
+
+// loadShards reads the entries of all shards.
+func (y *Sync) loadShards(ctx context.Context, lister Lister) error {
+	var mu sync.Mutex // y has one user at a time
+	return y.store.eachShard(ctx, func(ctx context.Context, n int) error {
+		kvs, _, err := lister.List(ctx, y.store.Layout.Shard(n)+"resources/")
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		y.loadShard(n, kvs)
+		return nil
+	})
+}
+
+// loadShard learns the entries of one shard.
+func (y *Sync) loadShard(n int, kvs []*mvccpb.KeyValue) {
+	for _, kv := range kvs {
+		key := y.store.Layout.Parse(string(kv.Key))
+		if key.Kind != keys.Resource || shard.Of(key.ID, y.store.Shards) != n {
+			continue // not a key of DRM's, or not in its place
+		}
+		if k, has := y.known[key.ID]; has && k.modRev == kv.ModRevision {
+			k.load = y.loads
+			y.known[key.ID] = k
+			continue
+		}
+		y.learn(strings.Clone(key.ID), kv) // without the clone the id would keep the whole key in memory
+	}
 }
 
 // Vacant says for each shard whether no entry of it is known.
