@@ -31,10 +31,9 @@ func TestExplainOfAMemberThatHangs(t *testing.T) {
 	})
 	l.members(1)
 	l.ok("allocate", "--id", "r", "--wait")
+	l.ok("pin", "r", "m1", "--yes") // before m2 is there, which could get it for a moment otherwise
 	l.agent("m2", "--allocate-only", "--handler-log")
 	l.members(2)
-	l.ok("pin", "r", "m1", "--yes")
-	l.ok("allocate", "--id", "r", "--wait")
 	eventually(t, func() error {
 		if e := get[explanationJSON](l, "explain", "r"); !e.Fine || e.Claim.Member != "m1" {
 			return fmt.Errorf("%+v, claim %+v", e, e.Claim)

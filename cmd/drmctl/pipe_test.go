@@ -92,7 +92,8 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 		state   string // of a resource that is allocated once nobody reads any more
 	}{
 		"exec": {
-			[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; echo begun; exec sleep 600'`},
+			[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.new"; mv "$DRM_MEMBER.new" "$DRM_MEMBER.status"
+				echo begun; exec sleep 600'`},
 			"active",
 		},
 		// This handler does nothing but print.
@@ -102,7 +103,7 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			if name == "exec" {
-				tc.handler[1] = strings.Replace(tc.handler[1], "$DRM_MEMBER", filepath.Join(dir, "$DRM_MEMBER"), 1)
+				tc.handler[1] = strings.ReplaceAll(tc.handler[1], "$DRM_MEMBER", filepath.Join(dir, "$DRM_MEMBER"))
 			}
 			args := []string{
 				"agent", "--endpoints", etcd.Endpoint(), "--app", name, "--id", "m", "--allocate-only",
@@ -126,11 +127,15 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 				}
 				return err
 			})
+			status := filepath.Join(dir, "m.status")
+			if name == "exec" && runtime.GOOS == "linux" { // it is active as soon as its process runs
+				eventually(t, func() error { _, err := os.Stat(status); return err })
+			}
 			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			if status := p.status(t); status.ExitStatus() != 0 {
-				t.Errorf("it ended with status %d, signal %v", status.ExitStatus(), status.Signal())
+			if s := p.status(t); s.ExitStatus() != 0 {
+				t.Errorf("it ended with status %d, signal %v", s.ExitStatus(), s.Signal())
 			}
 			members, err := client.Members(t.Context())
 			if err != nil || len(members) > 0 {
@@ -140,7 +145,7 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 				t.Errorf("it left behind %+v, %v", a, err)
 			}
 			if name == "exec" && runtime.GOOS == "linux" {
-				wantDefaultSIGPIPE(t, filepath.Join(dir, "m.status"))
+				wantDefaultSIGPIPE(t, status)
 			}
 		})
 	}

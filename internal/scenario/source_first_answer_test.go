@@ -73,11 +73,18 @@ func (h *tally) all() string {
 	return strings.Join(h.calls, ", ")
 }
 
+// patiently is a config whose stop may take as long as it does on a busy machine.
+func (w *world) patiently(id string, h *tally) drm.Config {
+	cfg := w.config(id, h.handler())
+	cfg.StopTimeout = patience
+	return cfg
+}
+
 func TestALargeFirstAnswerEndsNothingThatIsHandled(t *testing.T) {
 	t.Parallel()
 	const n = 10_000
 	w, h := newWorld(t), newTally(t, "x")
-	b := w.start(w.config("b", h.handler()))
+	b := w.start(w.patiently("b", h))
 	w.pin("a", "x")
 	if err := b.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
 		t.Fatal(err)
@@ -85,7 +92,7 @@ func TestALargeFirstAnswerEndsNothingThatIsHandled(t *testing.T) {
 	h.are("handle b")
 	src, answer := newSource(ids(n)...), make(chan struct{})
 	src.onFetch = func(context.Context) { <-answer }
-	cfg := w.config("a", h.handler())
+	cfg := w.patiently("a", h)
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	started := make(chan *drm.Manager, 1)
 	go func() { defer close(started); started <- w.startOnly(cfg) }() // returns when the first answer has been written
@@ -120,8 +127,8 @@ func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *te
 		}
 		return noFault
 	}
-	b := w.startOnly(w.config("b", h.handler()))
-	cfg := w.config("a", h.handler())
+	b := w.startOnly(w.patiently("b", h))
+	cfg := w.patiently("a", h)
 	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: time.Minute}
 	cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(n)...)
 	started := make(chan *drm.Manager, 1)
