@@ -380,6 +380,17 @@ func (d *draft) tidy() {
 	slices.Sort(d.plan.Drop)
 }
 
+// joining returns the members that join, in order, also those for which something is prepared already.
+func (d *draft) joining() (ids []string) {
+	for id, m := range d.view.Members {
+		if m.State == membership.Joining {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // Fresh returns the placement of an app in which nothing is handled yet, by what its shards are going to weigh.
 func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
 	p.loads.expect(load, now)
@@ -387,7 +398,8 @@ func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
 	if p.rules.Off || d.view.HasOlder() {
 		return d.plan
 	}
-	d.open(d.comers, d.pinned) // members that are about to join count, so that nothing has to move when they have
+	d.comers = d.joining() // all of them count, so that nothing has to move when they have joined
+	d.open(d.comers, d.pinned)
 	d.shards.Spread(func(n int) bool { return !d.pinned(n) })
 	d.place(membership.WhyBound)
 	d.keep()
