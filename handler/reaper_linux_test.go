@@ -134,7 +134,8 @@ func TestAnExecDoesNotReapTheProgramsBesideIt(t *testing.T) {
 
 // A process that adopts nothing may start programs by any means: what ends is none of the Exec's business.
 func TestAnExecReapsNothingInAProcessThatAdoptsNothing(t *testing.T) {
-	e := must[*handler.Exec](t)(handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true}))
+	cfg := handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true}
+	e := must[*handler.Exec](t)(handler.NewExec(cfg))
 	defer func() {
 		if err := e.Close(context.Background()); err != nil {
 			t.Error(err)

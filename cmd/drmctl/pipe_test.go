@@ -92,7 +92,8 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 		state   string // of a resource that is allocated once nobody reads any more
 	}{
 		"exec": {
-			[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.new"; mv "$DRM_MEMBER.new" "$DRM_MEMBER.status"
+			[]string{"--handler-exec", `sh -c '
+				cp /proc/self/status "$DRM_MEMBER.new"; mv "$DRM_MEMBER.new" "$DRM_MEMBER.status"
 				echo begun; exec sleep 600'`},
 			"active",
 		},

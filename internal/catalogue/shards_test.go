@@ -29,7 +29,8 @@ func (l *together) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue,
 	}
 }
 
-// A catalogue of a thousand shards that is read shard by shard keeps a start waiting for a thousand round trips to etcd.
+// A catalogue of a thousand shards that is read shard by shard keeps a start waiting for a thousand round trips to
+// etcd.
 func TestTheCatalogueIsReadManyShardsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	want := items(0, 100)

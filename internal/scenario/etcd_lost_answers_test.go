@@ -117,8 +117,8 @@ func (w *world) liveThrough(q *requests) {
 	r.until("one has it all", as)
 	w.stop(b)
 	q.late.Wait()
-	// Where the revocation of its lease was lost, or took longer than the short CommandTimeout, a life is remembered for
-	// minutes. TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind looks at lives too.
+	// Where the revocation of its lease was lost, or took longer than the short CommandTimeout, a life is remembered
+	// for minutes. TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind looks at lives too.
 	lives := "/drm/" + w.app + "/lives/"
 	if _, err := w.etcd.Delete(context.Background(), lives, clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
