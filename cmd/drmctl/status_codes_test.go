@@ -142,7 +142,7 @@ func provoked() map[string]struct {
 			m.put(m.layout.Reservation("b"), `{"since":"2026-01-02T03:04:05Z","until":"2026-01-02T04:04:05Z"}`, m.lease)
 		}, `"b" until 2026-01-02T04:04:05Z`},
 		"DRM011": {func(m *made) {
-			lease, err := m.etcd.Grant(m.t.Context(), 40) // nobody renews it, which shows in the second half of its time
+			lease, err := m.etcd.Grant(m.t.Context(), 40) // not renewed, which shows in the second half of its time
 			if err != nil {
 				m.t.Fatal(err)
 			}
