@@ -48,7 +48,13 @@ const delay = time.Minute
 // newWorld makes an app whose source has been asked before, and elects its coordinator.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, store: newStore(t), now: time.Hour}
+	return newWorldOf(t, 16)
+}
+
+// newWorldOf is newWorld with a number of shards.
+func newWorldOf(t *testing.T, shards int) *world {
+	t.Helper()
+	w := &world{T: t, store: newStoreOf(t, shards), now: time.Hour}
 	w.rules = catalogue.Rules{Share: 0.5, MoreThan: 10, Delay: delay, Now: func() time.Duration { return w.now }}
 	w.put(w.store.Layout.Source(), "{}")
 	w.elect()
@@ -57,8 +63,13 @@ func newWorld(t *testing.T) *world {
 
 func newStore(t *testing.T) *catalogue.Store {
 	t.Helper()
+	return newStoreOf(t, 16)
+}
+
+func newStoreOf(t *testing.T, shards int) *catalogue.Store {
+	t.Helper()
 	layout := keys.New("/drm", fmt.Sprintf("%s %d", t.Name(), apps.Add(1)))
-	config, err := appconfig.Open(t.Context(), client, layout, 16, 16)
+	config, err := appconfig.Open(t.Context(), client, layout, shards, shards)
 	if err != nil {
 		t.Fatal(err)
 	}
