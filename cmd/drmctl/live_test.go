@@ -87,7 +87,7 @@ func get[T any](l *lab, args ...string) T {
 // eventually waits until check returns no error, and fails with its last error if it never does.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		err := check()
