@@ -94,3 +94,26 @@ func TestALinkSuspectsAGuardThatDoesNotAnswer(t *testing.T) {
 		t.Errorf("it answered, and is silent for %v", silent)
 	}
 }
+
+// A guard that dies is noticed at the same time as further processes are handed to it.
+func TestTheGroupsOfADeadGuardAreKilledWhileProcessesAreAdded(t *testing.T) {
+	t.Parallel()
+	valid := validFor(time.Minute)
+	l := newTestLink(100, &valid)
+	added := make(chan struct{})
+	go func() {
+		defer close(added)
+		for n := range 1000 {
+			c := drm.NewClaim("app", "m", drm.Resource{ID: fmt.Sprint("further ", n)}, 1, &valid)
+			l.add(&process{claim: c}, startOrder{Until: 1}, time.Minute)
+		}
+	}()
+	for again := true; again; {
+		select {
+		case <-added:
+			again = false
+		default:
+			l.killGroups() // none of the processes was started: there is nothing to kill
+		}
+	}
+}

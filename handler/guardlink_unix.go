@@ -339,18 +339,22 @@ func (l *guardLink) follow(reports *os.File) error {
 		}
 	}
 	_ = reports.Close()
+	l.killGroups()
+	_ = l.cmd.Process.Kill() // a guard that closed its reports is of no use any more
+	return l.cmd.Wait()
+}
+
+// killGroups kills what is left of the groups of a guard's processes. If the guard was killed, the kernel has killed
+// the processes themselves where it has PR_SET_PDEATHSIG. The rest has to go before another process can get one of
+// these numbers. Meanwhile add may bring further processes, which the guard has not started.
+func (l *guardLink) killGroups() {
 	l.mu.Lock()
-	procs := l.procs
-	l.mu.Unlock()
-	// If the guard was killed, the kernel has killed its processes too where it has PR_SET_PDEATHSIG. The rest of their
-	// groups is killed here, before another process can get one of these numbers.
-	for _, p := range procs {
+	defer l.mu.Unlock()
+	for _, p := range l.procs {
 		if pid := p.pid.Load(); pid != 0 {
 			_ = unix.Kill(-int(pid), unix.SIGKILL)
 		}
 	}
-	_ = l.cmd.Process.Kill() // a guard that closed its reports is of no use any more
-	return l.cmd.Wait()
 }
 
 // end marks all processes that are left as ended, because their guard has ended with err.
