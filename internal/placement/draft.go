@@ -38,18 +38,13 @@ func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
 	d.loads.settle(d.view, now)
 	d.way = d.loads.onTheWay(d.view, now)
 	d.newer, d.rolls = p.rollout(now)
+	prepared := func(id string) bool { return d.view.Prepared[id] >= d.view.Members[id].ModRevision }
+	d.comers = slices.DeleteFunc(d.joining(), prepared)
 	for id, m := range d.view.Members {
-		if d.view.Prepared[id] >= m.ModRevision {
-			continue
-		}
-		switch {
-		case m.State == membership.Joining:
-			d.comers = append(d.comers, id)
-		case m.HasJoined() && m.Leaves:
+		if m.HasJoined() && m.Leaves && !prepared(id) {
 			d.goers = append(d.goers, id)
 		}
 	}
-	slices.Sort(d.comers)
 	for _, id := range d.comers {
 		d.back[id] = d.view.HasBeenHere(id)
 	}
