@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -58,19 +58,18 @@ func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
 
 // Leaves counts what Forget would remove, and changes nothing.
 func (s *Store) Leaves(ctx context.Context) (removed int, err error) {
-	var mu sync.Mutex // for removed
+	var all atomic.Int64
 	err = s.eachShard(ctx, func(ctx context.Context, n int) error {
 		return s.eachPage(ctx, n, func(kvs []*mvccpb.KeyValue) (again bool, err error) {
-			mu.Lock()
-			defer mu.Unlock()
 			for _, kv := range kvs {
 				if e, err := Decode(kv.Value); err == nil && e.FromSource && !e.Allocated && !e.deallocated() {
-					removed++
+					all.Add(1)
 				}
 			}
 			return false, nil
 		})
 	})
+	removed = int(all.Load())
 	if err != nil {
 		return removed, fmt.Errorf("count what only the source wants: %w", err)
 	}
