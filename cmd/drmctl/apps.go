@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
@@ -318,9 +319,4 @@ func showDeleted(c *cli.Context, n int64) error {
 	return show(c, object, app, func(p *output.Page) { p.Line("deleted %s: %s", app, keysOf(n)) })
 }
 
-func keysOf(n int64) string {
-	if n == 1 {
-		return "1 key"
-	}
-	return fmt.Sprintf("%d keys", n)
-}
+func keysOf(n int64) string { return fmt.Sprintf("%d %s", n, english.PluralWord(int(n), "key", "")) }

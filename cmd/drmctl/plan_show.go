@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
@@ -252,12 +253,7 @@ func figure(load float64) string {
 }
 
 // shardsOf says how many shards there are.
-func shardsOf(n int) string {
-	if n == 1 {
-		return "1 shard"
-	}
-	return fmt.Sprintf("%d shards", n)
-}
+func shardsOf(n int) string { return fmt.Sprintf("%d %s", n, english.PluralWord(n, "shard", "")) }
 
 // fullest returns those n moves that take the most resources along, in the order of the shards: most shards of a small
 // app are empty, and to move them is nothing.

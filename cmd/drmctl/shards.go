@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
@@ -114,12 +115,7 @@ func shardError(err error) error {
 }
 
 // resources says how many resources there are.
-func resources(n int) string {
-	if n == 1 {
-		return "1 resource"
-	}
-	return fmt.Sprintf("%d resources", n)
-}
+func resources(n int) string { return fmt.Sprintf("%d %s", n, english.PluralWord(n, "resource", "")) }
 
 // toMove says what giving a shard to another member does.
 func toMove(verb string, s drm.ShardInfo, member string) string {

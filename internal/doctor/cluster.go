@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -272,10 +273,7 @@ func (r *run) checkLag(context.Context) finding {
 
 // numbered says how many things there are.
 func numbered(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return fmt.Sprintf("%d %s", n, english.PluralWord(n, thing, ""))
 }
 
 // checkProxy finds out whether a gRPC proxy of etcd stands between this machine and etcd.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -87,12 +89,7 @@ func (l *list) awaited() {
 	}
 }
 
-func waits(n int) string {
-	if n == 1 {
-		return "1 resource waits"
-	}
-	return fmt.Sprintf("%d resources wait", n)
-}
+func waits(n int) string { return count(n, "resource") + english.PluralWord(n, " waits", " wait") }
 
 // orders warns of orders that have another effect than whoever gave them may expect.
 func (l *list) orders() {

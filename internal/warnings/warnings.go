@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 )
@@ -168,19 +170,11 @@ func joined(words []string, n int) string {
 
 // count is "1 resource" or "2 resources".
 func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, english.PluralWord(n, what, ""))
 }
 
 // is is "1 resource is" or "2 resources are".
-func is(n int, what string) string {
-	if n == 1 {
-		return "1 " + what + " is"
-	}
-	return fmt.Sprintf("%d %ss are", n, what)
-}
+func is(n int, what string) string { return count(n, what) + english.PluralWord(n, " is", " are") }
 
 // during says how long something has lasted.
 func (l *list) during(since time.Time) string {
