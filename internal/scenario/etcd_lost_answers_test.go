@@ -120,8 +120,14 @@ func (w *world) liveThrough(q *requests) {
 	// Where the revocation of its lease was lost, or took longer than the short CommandTimeout, a life is remembered
 	// for minutes. TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind looks at lives too.
 	lives := "/drm/" + w.app + "/lives/"
-	if _, err := w.etcd.Delete(context.Background(), lives, clientv3.WithPrefix()); err != nil {
+	gone, err := w.etcd.Delete(context.Background(), lives, clientv3.WithPrefix(), clientv3.WithPrevKV())
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, kv := range gone.PrevKvs {
+		if kv.Lease == 0 {
+			t.Errorf("%s stays for ever", kv.Key)
+		}
 	}
 	w.nothingLeftBehind()
 }
